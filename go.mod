@@ -1,0 +1,3 @@
+module mediawiki.example/oauth2
+
+go 1.25
