@@ -135,7 +135,9 @@ func (r *recording) outcome(t *testing.T) (o outcome) {
 // answering is a session whose wiki gives one answer.
 type answering struct{ resp *http.Response }
 
-func (answering) APIURL() *url.URL { return &url.URL{Scheme: "https", Host: "wiki.test", Path: "/w/api.php"} }
+func (answering) APIURL() *url.URL {
+	return &url.URL{Scheme: "https", Host: "wiki.test", Path: "/w/api.php"}
+}
 
 func (a answering) Do(*http.Request) (*http.Response, error) { return a.resp, nil }
 
@@ -182,4 +184,3 @@ func TestRecordings(t *testing.T) {
 		})
 	}
 }
-
