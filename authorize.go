@@ -143,16 +143,12 @@ func (c *core) checkIssuer(back *callback) error {
 
 // complete does the work of Complete.
 func (c *core) complete(ctx context.Context, back *callback) error {
+	// Another process may have got the same callback, or begun this login.
+	if _, err := c.reload(ctx); err != nil {
+		return err
+	}
 	if c.isDone(back) {
 		return nil
-	}
-	if !c.expects(back) {
-		if _, err := c.reload(ctx); err != nil {
-			return err
-		}
-		if c.isDone(back) {
-			return nil
-		}
 	}
 	current := c.current.Load()
 	if !c.expects(back) {

@@ -154,7 +154,7 @@ func callbackFor(t testing.TB, s *Session) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "/callback?" + url.Values{"code": {"AUTHORIZATIONCODE"}, "state": {u.Query().Get("state")}}.Encode()
+	return "/callback?" + url.Values{"code": {"AUTHORIZATIONCODE-" + newState()}, "state": {u.Query().Get("state")}}.Encode()
 }
 
 func login(t testing.TB, s *Session) {
@@ -185,17 +185,13 @@ func send(s *Session, req *http.Request) (string, error) {
 
 // A memory is a store that can fail.
 type memory struct {
-	mu       sync.Mutex
-	data     []byte
-	err      error
-	saves    int
-	loadHook func()
+	mu    sync.Mutex
+	data  []byte
+	err   error
+	saves int
 }
 
 func (m *memory) Load(context.Context) ([]byte, error) {
-	if m.loadHook != nil {
-		m.loadHook()
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.data, m.err

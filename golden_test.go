@@ -167,20 +167,24 @@ func TestRecordings(t *testing.T) {
 			if err := e.Encode(r.outcome(t)); err != nil {
 				t.Fatal(err)
 			}
-			got := buf.Bytes()
-			golden := strings.TrimSuffix(file, ".json") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("got\n%swant\n%s", got, want)
-			}
+			golden(t, strings.TrimSuffix(file, ".json")+".golden", buf.Bytes())
 		})
+	}
+}
+
+// golden compares with a golden file, or rewrites it.
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }

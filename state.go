@@ -316,7 +316,8 @@ func plausible(t time.Time) bool { return t.Year() >= 1 && t.Year() < 9999 }
 func (s *Session) Serialize() []byte { return s.core.encode(s.core.current.Load()) }
 
 // Deserialize sets the session's state to what Serialize returned, for the same
-// client and the same wiki. On an error nothing has changed.
+// client and the same wiki. With a store it is saved there. On an error other than
+// a [*SaveError] nothing has changed.
 func (s *Session) Deserialize(data []byte) error {
 	next, err := s.core.decode(data)
 	if err != nil {
@@ -325,15 +326,15 @@ func (s *Session) Deserialize(data []byte) error {
 	return s.core.replace(next)
 }
 
-// replace makes a state current; it is saved with the next operation.
+// replace makes a state current that came from outside.
 func (c *core) replace(next *state) error {
-	if err := c.lock(context.Background()); err != nil {
+	ctx := context.Background()
+	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	defer c.unlock()
-	c.dirty.Store(c.store != nil)
-	c.current.Store(next)
-	return nil
+	c.held.Store(nil)
+	return c.put(ctx, next)
 }
 
 // oauth2Token is the JSON form of golang.org/x/oauth2's Token.
@@ -357,7 +358,8 @@ func (s *Session) ExportToken() ([]byte, error) {
 
 // ImportToken makes the session one of the user whose tokens are given as the
 // JSON form of golang.org/x/oauth2's Token. They must be of the session's
-// client. On an error nothing has changed.
+// client. With a store they are saved there. On an error other than a
+// [*SaveError] nothing has changed.
 func (s *Session) ImportToken(data []byte) error {
 	var v oauth2Token
 	if json.Unmarshal(data, &v) != nil {
