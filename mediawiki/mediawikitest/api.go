@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -146,7 +147,8 @@ func (s *Server) query(r *http.Request, p url.Values, g *grant) (object, *apiErr
 			limit = 10
 		}
 		pages := []object{}
-		for _, pg := range s.pages {
+		sorted := slices.SortedFunc(slices.Values(s.pages), func(a, b *page) int { return strings.Compare(a.title, b.title) })
+		for _, pg := range sorted {
 			if pg.title < p.Get("apcontinue") {
 				continue
 			}
