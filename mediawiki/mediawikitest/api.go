@@ -2,6 +2,8 @@ package mediawikitest
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -38,14 +40,63 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 		failure = &apiError{code: "assertuserfailed", text: "You are no longer logged in, so the action could not be completed.", module: "main"}
 	case p.Get("assertuser") != "" && (g == nil || g.user != p.Get("assertuser")):
 		failure = &apiError{code: "assertnameduserfailed", text: `You are no longer logged in as "` + p.Get("assertuser") + `", so the action could not be completed.`, module: "main"}
+	case s.lags(p):
+		w.Header().Set("Retry-After", "5")
+		w.Header().Set("X-Database-Lag", strconv.Itoa(int(s.settings.Lag)))
+		failure = &apiError{
+			code: "maxlag", text: fmt.Sprintf("Waiting for a database server: %g seconds lagged.", s.settings.Lag), module: "main",
+			data: object{"host": "10.0.0.1", "lag": s.settings.Lag, "type": "db"},
+		}
 	default:
-		body, failure = s.action(r, p, g)
+		if body, failure = s.action(r, p, g); failure == nil {
+			warn(body, p)
+		}
 	}
 	if failure != nil {
 		w.Header().Set("MediaWiki-API-Error", failure.code)
 		body = failure.body(p, s.URL)
 	}
 	writeJSON(w, 200, body)
+}
+
+// lags reports whether a request wants to wait for the slowest replica.
+func (s *Server) lags(p url.Values) bool {
+	limit, err := strconv.ParseFloat(p.Get("maxlag"), 64)
+	return err == nil && s.settings.Lag > limit
+}
+
+// parameters are those that the modules of this wiki know.
+var parameters = strings.Fields("action format formatversion errorformat maxlag assert assertuser meta type list prop titles " +
+	"aplimit apcontinue continue uiprop siprop title text summary token minor bot")
+
+// warn adds warnings of parameters that no module knows.
+func warn(body object, p url.Values) {
+	var unknown []string
+	for _, name := range slices.Sorted(maps.Keys(p)) {
+		if !slices.Contains(parameters, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	bc, list := object{}, []object{}
+	add := func(module, code, text string) {
+		bc[module] = object{"warnings": text}
+		list = append(list, object{"code": code, "text": text, "module": module})
+	}
+	if len(unknown) > 0 {
+		add("main", "unrecognizedparams", "Unrecognized parameter: "+strings.Join(unknown, ", ")+".")
+	}
+	for _, prop := range split(p.Get("uiprop")) {
+		if prop != "rights" && prop != "groups" {
+			add("userinfo", "unrecognizedvalues", `Unrecognized value for parameter "uiprop": `+prop)
+		}
+	}
+	switch f := p.Get("errorformat"); {
+	case len(list) == 0:
+	case f == "" || f == "bc":
+		body["warnings"] = bc
+	default:
+		body["warnings"] = list
+	}
 }
 
 // body is an error in the format that was asked for.
@@ -118,6 +169,9 @@ func (s *Server) query(r *http.Request, p url.Values, g *grant) (object, *apiErr
 			info := object{"id": 0, "name": "127.0.0.1", "anon": true}
 			if g != nil && g.user != "" {
 				info = object{"id": s.userID(g.user), "name": g.user}
+			}
+			if slices.Contains(split(p.Get("uiprop")), "rights") {
+				info["rights"] = []string{"createaccount", "read", "edit", "createpage", "createtalk", "viewmyprivateinfo", "editmyprivateinfo", "editmyoptions"}
 			}
 			result["userinfo"] = info
 		case "tokens":
@@ -258,7 +312,70 @@ func (s *Server) serveREST(w http.ResponseWriter, r *http.Request, path string) 
 	case strings.HasPrefix(path, "/v1/page/") && strings.HasSuffix(path, "/bare") && s.page(strings.TrimSuffix(path[len("/v1/page/"):], "/bare")) != nil:
 		pg := s.page(strings.TrimSuffix(path[len("/v1/page/"):], "/bare"))
 		writeJSON(w, 200, object{"id": pg.id, "key": strings.ReplaceAll(pg.title, " ", "_"), "title": pg.title, "content_model": "wikitext"})
+	case path == "/v1/search/title":
+		s.search(w, r.URL.Query())
+	case path == "/v1/page" && r.Method == http.MethodPost, strings.HasPrefix(path, "/v1/page/") && r.Method == http.MethodPut:
+		s.editREST(w, r, strings.TrimPrefix(path, "/v1/page/"), g)
 	default:
 		writeJSON(w, 404, object{"errorKey": "rest-no-match", "httpCode": 404, "httpReason": "Not Found", "messageTranslations": object{"en": "The requested relative path (" + path + ") did not match any known handler"}})
 	}
+}
+
+func restError(w http.ResponseWriter, status int, key, text string, more object) {
+	body := object{"errorKey": key, "messageTranslations": object{"en": text}, "httpCode": status, "httpReason": http.StatusText(status)}
+	maps.Copy(body, more)
+	writeJSON(w, status, body)
+}
+
+// search finds pages whose title begins with q.
+func (s *Server) search(w http.ResponseWriter, q url.Values) {
+	if q.Get("q") == "" {
+		restError(w, 400, "missingparam", `The "q" parameter must be set.`, object{
+			"error": "parameter-validation-failed", "name": "q", "value": nil, "failureCode": "missingparam", "failureData": nil,
+		})
+		return
+	}
+	pages := []object{}
+	for _, p := range s.pages {
+		if strings.HasPrefix(p.title, q.Get("q")) {
+			pages = append(pages, object{
+				"id": p.id, "key": strings.ReplaceAll(p.title, " ", "_"), "title": p.title, "excerpt": p.title,
+				"matched_title": nil, "description": nil, "thumbnail": nil,
+			})
+		}
+	}
+	w.Header().Set("Cache-Control", "public, max-age=1200")
+	writeJSON(w, 200, object{"pages": pages})
+}
+
+// editREST creates a page, or changes one whose latest revision is named.
+func (s *Server) editREST(w http.ResponseWriter, r *http.Request, title string, g *grant) {
+	var in struct {
+		Source, Title string
+		Latest        struct{ ID int }
+	}
+	switch err := json.NewDecoder(r.Body).Decode(&in); {
+	case err != nil:
+		restError(w, 400, "rest-json-body-parse-error", "Error parsing JSON body", nil)
+		return
+	case g == nil:
+		restError(w, 403, "rest-permission-denied-create", "Permission denied", nil)
+		return
+	}
+	status := http.StatusOK
+	if r.Method == http.MethodPost {
+		title, status = in.Title, http.StatusCreated
+		w.Header().Set("Location", s.URL+"/w/rest.php/v1/page/"+url.PathEscape(title))
+	} else if p := s.page(title); p == nil || p.rev != in.Latest.ID {
+		restError(w, 409, "edit-conflict", "Edit conflict.", nil)
+		return
+	}
+	edit := s.save(title, in.Source)
+	http.SetCookie(w, &http.Cookie{Name: "UseDC", Value: "master", Path: "/", MaxAge: 10, HttpOnly: true})
+	w.Header().Set("Cache-Control", "private,must-revalidate,s-maxage=0")
+	writeJSON(w, status, object{
+		"id": edit["pageid"], "title": title, "key": strings.ReplaceAll(title, " ", "_"), "content_model": "wikitext", "source": in.Source,
+		"latest":  object{"id": edit["newrevid"], "timestamp": edit["newtimestamp"]},
+		"license": object{"url": "", "title": ""},
+	})
 }

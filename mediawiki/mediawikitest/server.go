@@ -43,6 +43,7 @@ type Settings struct {
 	Edge         bool          // as Wikimedia: an edge refuses expired tokens with a 401
 	RefreshGrace time.Duration // for how long a used refresh token still works; 0 means not at all
 	ReadOnly     string        // why the wiki cannot be edited; empty if it can
+	Lag          float64       // of the slowest replica, in seconds
 }
 
 // A Fault spoils an answer.
