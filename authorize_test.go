@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -264,15 +265,20 @@ func FuzzCallback(f *testing.F) {
 	})
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listened on a moment ago.
+// freePort returns a port of both loopback addresses that nobody listens on, and
+// that no system gives to the next who asks for any.
 func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := fmt.Sprint(20000 + rand.IntN(10000))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return port
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
 
 func TestLogin(t *testing.T) {
@@ -303,10 +309,12 @@ func TestLogin(t *testing.T) {
 				}
 				return string(body)
 			}
+			visited := make(chan struct{})
 			err = s.Login(t.Context(), func(authorizeURL string) error {
 				u, _ := url.Parse(authorizeURL)
 				state := u.Query().Get("state")
 				go func() {
+					defer close(visited)
 					browse("GET", "/favicon.ico", "", 404)
 					browse("GET", "/", "", 404)
 					browse("GET", "/call%20back/", "", 404)
@@ -321,6 +329,7 @@ func TestLogin(t *testing.T) {
 				}()
 				return nil
 			}, nil)
+			<-visited
 			if err != nil || !s.IsComplete() {
 				t.Errorf("Login: %v, complete %v", err, s.IsComplete())
 			}
