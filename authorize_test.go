@@ -196,6 +196,9 @@ func TestCompleteSaves(t *testing.T) {
 	if _, ok := errorAs[*SaveError](err); !ok || !s.IsComplete() {
 		t.Errorf("%v, complete %v; want a SaveError and a complete session", err, s.IsComplete())
 	}
+	if len(s.core.change) != 0 {
+		t.Error("Complete has returned, but the session is not free: the next operation would not save")
+	}
 	store.fail(nil)
 	if _, err := get(t.Context(), s); err != nil {
 		t.Error(err)

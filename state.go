@@ -122,8 +122,9 @@ func (c *core) detach(ctx context.Context, change func(context.Context) error) e
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer c.unlock()
-		done <- change(context.WithoutCancel(ctx))
+		err := change(context.WithoutCancel(ctx))
+		c.unlock() // first, so that who is told finds the session free
+		done <- err
 	}()
 	select {
 	case err := <-done:
