@@ -4,14 +4,22 @@
 // said by https://www.mediawiki.org/wiki/API:Main_page. It has no "get page" or
 // "make edit".
 //
+//	var result struct{ Query struct{ Userinfo struct{ Name string } } }
+//	err := client.Get(ctx, mediawiki.Params{"action": "query", "meta": "userinfo"}, &result)
+//
 // # Etiquette
 //
-// Wikis ask three things of every client
-// (https://www.mediawiki.org/wiki/API:Etiquette). A User-Agent that names the
-// tool and a way to reach its author: NewClient requires one. One request at a
-// time: a Client makes none by itself in parallel. And for bots, a maxlag
-// parameter, such as Config.Params{"maxlag": 5}, so that the wiki can say when
-// it is busy: the Client then waits and tries again.
+// What wikis ask of every client (https://www.mediawiki.org/wiki/API:Etiquette):
+//
+//   - A User-Agent that names the tool and how to reach its author. NewClient
+//     requires one.
+//   - One request at a time. A Client makes none by itself in parallel; to ask
+//     for many pages, ask for them with one request, as "titles" with a slice.
+//   - POST for what writes; GET for what reads, which can be cached.
+//   - From bots a maxlag, such as Config.Params{"maxlag": 5}, so that the wiki
+//     can say when it is busy. The Client then waits and tries again, and so it
+//     does when a wiki is read-only or limits the rate.
+//   - Compression, which the transport of net/http asks for by itself.
 package mediawiki
 
 import (
@@ -36,9 +44,10 @@ type Config struct {
 	UserAgent string
 
 	// HTTPClient is the client to send with, of which a copy is made. Its
-	// Transport, Jar, Timeout and CheckRedirect are kept. When nil, a client
-	// with a cookie jar of its own and a limit of 60 seconds for an answer to
-	// begin.
+	// Transport, Jar, Timeout and CheckRedirect are kept; a Timeout also ends
+	// uploads. When nil, a client with a cookie jar of its own. In either case a
+	// request ends when nothing is sent or received for 75 seconds with GET,
+	// and for 4 minutes with other methods.
 	HTTPClient *http.Client
 
 	// Params are the defaults for every api.php request. Those of a request
@@ -51,11 +60,12 @@ type Config struct {
 	// value that nothing is repeated.
 	RetryBudget time.Duration
 
-	// OnWait, if not nil, is called before each such wait.
+	// OnWait, if not nil, is called before each such wait, for a program that
+	// shows why nothing happens.
 	OnWait func(reason error, wait time.Duration)
 
-	// OnWarning, if not nil, is called with each warning of the wiki, in place
-	// of package log/slog.
+	// OnWarning, if not nil, is called with each warning of the wiki. When it is
+	// nil, package log/slog is told, once of each distinct warning.
 	OnWarning func(Warning)
 
 	// MaxAnswer is the limit of an answer in bytes. 0 means 64 MiB.
@@ -70,10 +80,9 @@ type Client struct {
 	http    *http.Client
 	session Session // what requests are sent through; nil: the client itself
 
-	mu     sync.Mutex
-	tokens map[string]string // by type; guarded by mu
-	fetch  chan struct{}     // holds an element while tokens are fetched
-	warned *sync.Map         // warnings that slog has been told of
+	tokens tokens
+	fetch  chan struct{} // holds an element while a token is fetched
+	warned *warned
 }
 
 // NewClient returns a client of a wiki, named by a domain ("en.wikipedia.org"
@@ -94,10 +103,12 @@ func NewClient(wiki string, config Config) (*Client, error) {
 		config.MaxAnswer = 64 << 20
 	}
 	config.Params = maps.Clone(config.Params)
-	if _, err := encode(config.Params); err != nil {
+	if v, err := encode(config.Params); err != nil {
 		return nil, err
+	} else if len(v.files) > 0 {
+		return nil, errors.New("mediawiki: Config.Params has a file: a file is sent once, by one request")
 	}
-	c := &Client{api: api, config: config, fetch: make(chan struct{}, 1), warned: new(sync.Map)}
+	c := &Client{api: api, config: config, fetch: make(chan struct{}, 1), warned: new(warned)}
 	c.http = c.httpClient()
 	return c, nil
 }
@@ -109,7 +120,7 @@ func (c *Client) httpClient() *http.Client {
 		transport := http.DefaultTransport
 		if t, ok := transport.(*http.Transport); ok {
 			t = t.Clone()
-			t.ResponseHeaderTimeout = 60 * time.Second
+			t.ResponseHeaderTimeout = patiencePost
 			transport = t
 		}
 		return &http.Client{Transport: transport, Jar: jar, CheckRedirect: c.checkRedirect(nil)}
@@ -214,14 +225,37 @@ func (c *Client) isHome(u *url.URL) bool {
 }
 
 // Get makes an api.php request with GET and decodes the answer's JSON into
-// result, unless that is nil.
+// result, unless that is nil. The error is an [*APIError] if the wiki answered
+// with one, and an [*HTTPError] if what came is no answer of MediaWiki's. If the
+// wiki is busy the request is repeated, see [Config].
 func (c *Client) Get(ctx context.Context, params Params, result any) error {
 	_, err := c.call(ctx, http.MethodGet, params, result)
 	return err
 }
 
-// Post makes an api.php request with POST, for what writes or is long.
+// Post is Get with POST, for what writes, is long, or has a [File].
 func (c *Client) Post(ctx context.Context, params Params, result any) error {
 	_, err := c.call(ctx, http.MethodPost, params, result)
 	return err
+}
+
+// warned is what slog has been told of.
+type warned struct {
+	mu   sync.Mutex
+	seen map[Warning]bool // guarded by mu
+}
+
+// first reports whether a warning is new, or was forgotten: a program that runs
+// for weeks may meet many.
+func (w *warned) first(warning Warning) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seen[warning] {
+		return false
+	}
+	if w.seen == nil || len(w.seen) == 1000 {
+		w.seen = make(map[Warning]bool)
+	}
+	w.seen[warning] = true
+	return true
 }

@@ -1,6 +1,7 @@
 package mediawiki
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,10 +20,10 @@ type ErrorDetail struct {
 	Data   json.RawMessage // more, where the wiki has more; may be nil
 }
 
-// An APIError is an answer that has errors: of api.php, of rest.php, or of
-// something in between. Ask for a code with [HasCode].
+// An APIError is an answer of api.php or rest.php that has errors. Ask for a
+// code with [HasCode].
 type APIError struct {
-	Errors    []ErrorDetail // at least one if MediaWiki answered; none if it was a proxy or the like
+	Errors    []ErrorDetail // at least one
 	Status    int           // the HTTP status, which for api.php is mostly 200
 	RequestID string        // the wiki's name for the request, for its operators; may be empty
 
@@ -32,7 +33,7 @@ type APIError struct {
 func (e *APIError) Error() string {
 	var b strings.Builder
 	b.WriteString("mediawiki: the wiki answered")
-	if e.Status != http.StatusOK || len(e.Errors) == 0 {
+	if e.Status != http.StatusOK {
 		fmt.Fprintf(&b, " %d", e.Status)
 	}
 	for i, d := range e.Errors {
@@ -55,33 +56,6 @@ func (e *APIError) Error() string {
 func HasCode(err error, code string) bool {
 	var e *APIError
 	return errors.As(err, &e) && slices.ContainsFunc(e.Errors, func(d ErrorDetail) bool { return d.Code == code })
-}
-
-// A Warning is what the wiki says of a request that it carried out.
-type Warning struct {
-	Code   string // may be empty with errorformat=bc
-	Module string
-	Text   string
-}
-
-// envelope is what every answer of api.php may have around its result.
-type envelope struct {
-	Error    json.RawMessage   `json:"error"`
-	Errors   []json.RawMessage `json:"errors"`
-	Warnings json.RawMessage   `json:"warnings"`
-	Continue map[string]any    `json:"continue"`
-	Batch    any               `json:"batchcomplete"`
-}
-
-// details returns the errors of an answer in any errorformat.
-func (e *envelope) details() (details []ErrorDetail) {
-	if len(e.Error) > 0 {
-		details = append(details, detail(e.Error))
-	}
-	for _, raw := range e.Errors {
-		details = append(details, detail(raw))
-	}
-	return details
 }
 
 // detail reads an error: formats other than bc have text, html or a message
@@ -108,28 +82,6 @@ func detail(raw json.RawMessage) ErrorDetail {
 	return d
 }
 
-// warnings returns the warnings of an answer in any errorformat.
-func (e *envelope) warnings() (warnings []Warning) {
-	var list []json.RawMessage
-	if json.Unmarshal(e.Warnings, &list) == nil {
-		for _, raw := range list {
-			d := detail(raw)
-			warnings = append(warnings, Warning{d.Code, d.Module, d.Text})
-		}
-		return warnings
-	}
-	var modules map[string]map[string]json.RawMessage
-	if json.Unmarshal(e.Warnings, &modules) == nil { // bc
-		for _, module := range slices.Sorted(maps.Keys(modules)) {
-			members := modules[module]
-			if s := text(members["warnings"]) + text(members["*"]); s != "" {
-				warnings = append(warnings, Warning{Module: module, Text: s})
-			}
-		}
-	}
-	return warnings
-}
-
 // text returns a JSON string's value, or "".
 func text(raw json.RawMessage) string {
 	var s string
@@ -140,8 +92,7 @@ func text(raw json.RawMessage) string {
 }
 
 // newRESTError reads an error of rest.php, or of something in between.
-func newRESTError(resp *http.Response, body []byte) *APIError {
-	e := &APIError{Status: resp.StatusCode, RequestID: resp.Header.Get("X-Request-Id")}
+func newRESTError(resp *http.Response, body []byte) error {
 	var answer struct {
 		ErrorKey string            `json:"errorKey"`
 		Error    json.RawMessage   `json:"error"`
@@ -150,32 +101,39 @@ func newRESTError(resp *http.Response, body []byte) *APIError {
 		Text     string            `json:"error_description"`
 	}
 	if json.Unmarshal(body, &answer) != nil {
-		e.advice = notJSON(resp, body)
-		return e
+		return newHTTPError(resp, body)
 	}
-	d := ErrorDetail{Code: answer.ErrorKey, Text: answer.Messages["en"], Data: body}
-	if d.Code == "" {
-		d.Code = text(answer.Error)
-	}
+	d := ErrorDetail{Code: cmp.Or(answer.ErrorKey, text(answer.Error)), Text: answer.Messages["en"], Data: body}
 	for _, language := range slices.Sorted(maps.Keys(answer.Messages)) {
-		if d.Text == "" {
-			d.Text = answer.Messages[language]
-		}
+		d.Text = cmp.Or(d.Text, answer.Messages[language])
 	}
-	if d.Text == "" {
-		d.Text = answer.Text + answer.Reason
+	d.Text = cmp.Or(d.Text, answer.Text, answer.Reason)
+	if d.Code == "" && d.Text == "" {
+		return newHTTPError(resp, body)
 	}
-	if d.Code != "" || d.Text != "" {
-		e.Errors = []ErrorDetail{d}
-	}
-	return e
+	return &APIError{Errors: []ErrorDetail{d}, Status: resp.StatusCode, RequestID: requestID(resp)}
 }
 
-// notJSON describes an answer that no API gave.
-func notJSON(resp *http.Response, body []byte) string {
+// An HTTPError is an answer that is not MediaWiki's, or not whole: for instance
+// a proxy's page.
+type HTTPError struct {
+	Status      int    // the HTTP status
+	ContentType string // such as "text/html"; may be empty
+	Length      int    // of what came, in bytes
+	RequestID   string // for the wiki's operators; may be empty
+}
+
+func newHTTPError(resp *http.Response, body []byte) *HTTPError {
 	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil {
-		kind = "of unknown type"
+		kind = ""
 	}
-	return fmt.Sprintf("%d bytes that are %s and not complete JSON: a proxy's page, or is the URL not that of an api.php?", len(body), kind)
+	return &HTTPError{resp.StatusCode, kind, len(body), requestID(resp)}
 }
+
+func (e *HTTPError) Error() string {
+	return fmt.Sprintf("mediawiki: the answer is not MediaWiki's, or not whole: %d %s, %d bytes of %s; it may be a proxy's, or the URL is not that of an api.php",
+		e.Status, http.StatusText(e.Status), e.Length, cmp.Or(e.ContentType, "unknown type"))
+}
+
+func requestID(resp *http.Response) string { return resp.Header.Get("X-Request-Id") }

@@ -7,43 +7,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
-// maxURL is the length of a URL, in bytes, that every server on the way takes.
-const maxURL = 8000
+const (
+	// maxURL is the length of a URL, in bytes, that every server on the way takes.
+	maxURL = 8000
 
-// call makes an api.php request, again if the wiki is busy.
-func (c *Client) call(ctx context.Context, method string, params Params, result any) (*envelope, error) {
-	values, err := encode(merge(defaults, c.config.Params, params))
-	if err != nil {
-		return nil, err
-	}
-	target, body := *c.api, ""
-	if method == http.MethodPost {
-		// The action stays where a wiki's operators see it.
-		target.RawQuery = url.Values{"action": values["action"]}.Encode()
-		values.Del("action")
-		body = values.Encode()
-	} else {
-		target.RawQuery = values.Encode()
-		if len(target.String()) > maxURL {
-			return nil, fmt.Errorf("mediawiki: the URL would have more than %d bytes: use Post", maxURL)
-		}
-	}
-	answer, resp, err := c.send(ctx, method, &target, "application/x-www-form-urlencoded", body)
-	if err != nil {
-		return nil, err
-	}
-	return c.decode(resp, answer, result)
-}
+	// Without any progress for so long, a request ends. Wikimedia gives a GET
+	// request one minute and a POST request 200 seconds.
+	patienceGet  = 75 * time.Second
+	patiencePost = 4 * time.Minute
+)
 
 var defaults = Params{"format": "json", "formatversion": 2, "errorformat": "plaintext"}
 
@@ -56,36 +37,64 @@ func merge(all ...Params) Params {
 	return merged
 }
 
+// call makes an api.php request, again if the wiki is busy, and decodes the
+// answer.
+func (c *Client) call(ctx context.Context, method string, params Params, result any) (*envelope, error) {
+	v, err := encode(merge(defaults, c.config.Params, params))
+	if err != nil {
+		return nil, err
+	}
+	target := *c.api
+	if method == http.MethodGet {
+		target.RawQuery = v.texts.Encode()
+		switch {
+		case len(v.files) > 0:
+			return nil, errors.New("mediawiki: a file cannot be sent with GET: use Post")
+		case len(target.String()) > maxURL:
+			return nil, fmt.Errorf("mediawiki: the URL would have more than %d bytes: use Post", maxURL)
+		}
+		resp, answer, err := c.send(ctx, method, &target, "application/json", nil)
+		if err != nil {
+			return nil, err
+		}
+		return c.decode(resp, answer, result)
+	}
+	// The action stays where a wiki's operators see it.
+	action := v.texts.Get("action")
+	target.RawQuery = url.Values{"action": {action}}.Encode()
+	v.texts.Del("action")
+	body, err := v.body()
+	if err != nil {
+		return nil, err
+	}
+	resp, answer, err := c.send(ctx, method, &target, "application/json", body)
+	if err != nil {
+		return nil, err
+	}
+	e, err := c.decode(resp, answer, result)
+	switch _, busy := busyFor(resp); {
+	case err == nil && slices.Contains([]string{"login", "clientlogin", "logout"}, action):
+		c.tokens.clear()
+	case err != nil && !body.replayable() && (busy || HasCode(err, "badtoken")):
+		return nil, fmt.Errorf("%w; %w", err, errStream)
+	}
+	return e, err
+}
+
+// errStream tells why a request is not made again.
+var errStream = errors.New("the file is a stream, which cannot be sent a second time: make the request anew")
+
 // send sends a request until the wiki is not busy, and reads the answer.
-func (c *Client) send(ctx context.Context, method string, target *url.URL, contentType, body string) ([]byte, *http.Response, error) {
+func (c *Client) send(ctx context.Context, method string, target *url.URL, accept string, body *payload) (*http.Response, []byte, error) {
 	budget := c.config.RetryBudget
 	for {
-		req, err := http.NewRequestWithContext(ctx, method, target.String(), strings.NewReader(body))
+		resp, answer, err := c.attempt(ctx, method, target, accept, body)
 		if err != nil {
-			return nil, nil, fmt.Errorf("mediawiki: %w", bare(err))
-		}
-		if body == "" {
-			req.Body, req.GetBody = nil, nil
-		} else {
-			req.Header.Set("Content-Type", contentType)
-		}
-		req.Header.Set("User-Agent", c.config.UserAgent)
-		req.Header.Set("Accept", "application/json")
-		resp, err := c.Do(req)
-		if err != nil {
-			return nil, nil, fmt.Errorf("mediawiki: %s %s: %w", method, target.Path, bare(err))
-		}
-		answer, err := io.ReadAll(io.LimitReader(resp.Body, c.config.MaxAnswer+1))
-		resp.Body.Close()
-		if err != nil {
-			return nil, nil, fmt.Errorf("mediawiki: read the answer: %w", err)
-		}
-		if int64(len(answer)) > c.config.MaxAnswer {
-			return nil, nil, fmt.Errorf("mediawiki: the answer has more than %d bytes", c.config.MaxAnswer)
+			return nil, nil, err
 		}
 		wait, busy := busyFor(resp)
-		if !busy || wait > budget {
-			return answer, resp, nil
+		if !busy || wait > budget || body != nil && !body.replayable() {
+			return resp, answer, nil
 		}
 		budget -= wait
 		if c.config.OnWait != nil {
@@ -97,6 +106,85 @@ func (c *Client) send(ctx context.Context, method string, target *url.URL, conte
 	}
 }
 
+// errStalled is the end of a request that makes no progress.
+var errStalled = fmt.Errorf("no progress for some minutes: %w", os.ErrDeadlineExceeded)
+
+// attempt sends a request once, and reads the answer.
+func (c *Client) attempt(ctx context.Context, method string, target *url.URL, accept string, body *payload) (*http.Response, []byte, error) {
+	patience := patiencePost
+	if method == http.MethodGet {
+		patience = patienceGet
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(patience, func() { cancel(errStalled) })
+	defer timer.Stop()
+	watch := func(r io.Reader) io.ReadCloser {
+		return &progress{r, func() { timer.Reset(patience) }}
+	}
+
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mediawiki: %w", bare(err))
+	}
+	if body != nil {
+		req.Body = watch(body.open())
+		req.ContentLength = body.length()
+		if body.replayable() {
+			req.GetBody = func() (io.ReadCloser, error) { return watch(body.open()), nil }
+		}
+		req.Header.Set("Content-Type", body.contentType)
+	}
+	req.Header.Set("User-Agent", c.config.UserAgent)
+	req.Header.Set("Accept", accept)
+	resp, err := c.Do(req)
+	if err == nil {
+		defer resp.Body.Close()
+		var answer []byte
+		answer, err = readAll(watch(resp.Body), resp.ContentLength, c.config.MaxAnswer)
+		if err == nil {
+			return resp, answer, nil
+		}
+	}
+	if context.Cause(ctx) == errStalled {
+		err = errStalled
+	}
+	return nil, nil, fmt.Errorf("mediawiki: %s %s: %w", method, target.Path, bare(err))
+}
+
+// readAll reads a body of at most limit bytes, of which length are announced, or
+// -1.
+func readAll(r io.Reader, length, limit int64) ([]byte, error) {
+	var answer bytes.Buffer
+	if 0 < length && length <= limit {
+		answer.Grow(int(length) + bytes.MinRead)
+	}
+	if _, err := answer.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if int64(answer.Len()) > limit {
+		return nil, fmt.Errorf("the answer has more than %d bytes", limit)
+	}
+	return answer.Bytes(), nil
+}
+
+// A progress tells that bytes have passed.
+type progress struct {
+	io.Reader
+	made func()
+}
+
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if n > 0 {
+		p.made()
+	}
+	return n, err
+}
+
+// Close leaves a caller's file open: it is the caller's.
+func (p *progress) Close() error { return nil }
+
 // bare takes the URL, whose query may be private, out of an error.
 func bare(err error) error {
 	var u *url.Error
@@ -106,17 +194,21 @@ func bare(err error) error {
 	return err
 }
 
-// busyFor tells whether a wiki wants a request later, and how much later.
+// busyFor tells whether a wiki, or what stands before it, wants a request
+// later, and how much later.
 func busyFor(resp *http.Response) (time.Duration, bool) {
 	code := resp.Header.Get("MediaWiki-API-Error")
-	wait, given := retryAfter(resp.Header.Get("Retry-After"))
+	if code == "" && resp.StatusCode < 400 {
+		return 0, false // carried out
+	}
+	if wait, given := retryAfter(resp.Header.Get("Retry-After")); given {
+		return max(time.Second, wait), true
+	}
 	switch {
-	case given:
-		return wait, code != "" || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable
-	case code == "maxlag", resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusServiceUnavailable:
-		return 5 * time.Second, true
 	case code == "readonly":
 		return 30 * time.Second, true
+	case code == "maxlag", resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusServiceUnavailable:
+		return 5 * time.Second, true
 	}
 	return 0, false
 }
@@ -143,147 +235,26 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// decode reads an answer of api.php.
-func (c *Client) decode(resp *http.Response, body []byte, result any) (*envelope, error) {
-	failure := &APIError{Status: resp.StatusCode, RequestID: resp.Header.Get("X-Request-Id")}
-	e := new(envelope)
-	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) || json.Unmarshal(body, e) != nil {
-		failure.advice = notJSON(resp, body)
-		return nil, failure
-	}
-	for _, w := range e.warnings() {
-		c.warn(w)
-	}
-	if failure.Errors = e.details(); len(failure.Errors) == 0 && resp.Header.Get("MediaWiki-API-Error") != "" {
-		failure.Errors = []ErrorDetail{{Code: resp.Header.Get("MediaWiki-API-Error")}}
-	}
-	if len(failure.Errors) > 0 || resp.StatusCode != http.StatusOK {
-		if c.session != nil && HasCode(failure, "assertuserfailed") {
-			failure.advice = "if the session is logged in, its Authorization header was lost on the way to the wiki"
+// unmarshal decodes an answer's JSON into result, unless that is nil. JSON it
+// has to be in any case.
+func unmarshal(resp *http.Response, body []byte, result any) error {
+	if result == nil {
+		if !json.Valid(body) {
+			return newHTTPError(resp, body)
 		}
-		return nil, failure
-	}
-	if result != nil {
-		if err := json.Unmarshal(body, result); err != nil {
-			return nil, fmt.Errorf("mediawiki: the answer does not fit the result: %w", err)
-		}
-	}
-	return e, nil
-}
-
-func (c *Client) warn(w Warning) {
-	if c.config.OnWarning != nil {
-		c.config.OnWarning(w)
-		return
-	}
-	if _, seen := c.warned.LoadOrStore(w, true); !seen {
-		slog.Warn("mediawiki: "+w.Text, "code", w.Code, "module", w.Module)
-	}
-}
-
-// PostWithToken makes a POST request with a token of a type, such as "csrf". The
-// token is fetched when it is needed, kept, and replaced once if the wiki calls
-// it bad.
-func (c *Client) PostWithToken(ctx context.Context, tokenType string, params Params, result any) error {
-	stale := ""
-	for {
-		token, err := c.token(ctx, tokenType, stale)
-		if err != nil {
-			return err
-		}
-		_, err = c.call(ctx, http.MethodPost, merge(params, Params{"token": token}), result)
-		if stale != "" || !HasCode(err, "badtoken") {
-			return err
-		}
-		stale = token
-	}
-}
-
-// token returns a token of a type other than stale.
-func (c *Client) token(ctx context.Context, tokenType, stale string) (string, error) {
-	select {
-	case c.fetch <- struct{}{}:
-		defer func() { <-c.fetch }()
-	case <-ctx.Done():
-		return "", fmt.Errorf("mediawiki: wait for a token: %w", context.Cause(ctx))
-	}
-	c.mu.Lock()
-	token := c.tokens[tokenType]
-	c.mu.Unlock()
-	if token != "" && token != stale {
-		return token, nil
-	}
-	var result struct {
-		Query struct {
-			Tokens map[string]string `json:"tokens"`
-		} `json:"query"`
-	}
-	err := c.Get(ctx, Params{"action": "query", "meta": "tokens", "type": tokenType, "format": "json", "formatversion": 2}, &result)
-	if err != nil {
-		return "", err
-	}
-	token = result.Query.Tokens[tokenType+"token"]
-	if token == "" {
-		return "", fmt.Errorf("mediawiki: the wiki has no token of type %q", tokenType)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tokens == nil {
-		c.tokens = make(map[string]string)
-	}
-	c.tokens[tokenType] = token
-	return token, nil
-}
-
-// Query makes GET requests, the first with params and each further one with what
-// the one before said to continue with, and yields each answer. An error ends
-// it (https://www.mediawiki.org/wiki/API:Continue).
-func (c *Client) Query(ctx context.Context, params Params) iter.Seq2[json.RawMessage, error] {
-	return func(yield func(json.RawMessage, error) bool) {
-		next := params
-		for {
-			var answer json.RawMessage
-			e, err := c.call(ctx, http.MethodGet, next, &answer)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(answer, nil) || len(e.Continue) == 0 {
-				return
-			}
-			next = merge(params, e.Continue)
-		}
-	}
-}
-
-// REST makes a request to a path below rest.php, such as "/v1/page/Earth", whose
-// parts are escaped with [url.PathEscape], with body as JSON unless that is nil,
-// and decodes the answer's JSON into result, unless that is nil.
-func (c *Client) REST(ctx context.Context, method, path string, body, result any) error {
-	target, err := url.Parse(strings.TrimSuffix(c.api.String(), c.api.Path[strings.LastIndexByte(c.api.Path, '/')+1:]) + "rest.php/" + strings.TrimPrefix(path, "/"))
-	if err != nil {
-		return fmt.Errorf("mediawiki: REST path: %w", bare(err))
-	}
-	payload := ""
-	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
-			return fmt.Errorf("mediawiki: REST body: %w", err)
-		}
-		payload = string(data)
-	}
-	answer, resp, err := c.send(ctx, method, target, "application/json", payload)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return newRESTError(resp, answer)
-	}
-	if result == nil || len(answer) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(answer, result); err != nil {
-		return fmt.Errorf("mediawiki: the answer does not fit the result: %w", err)
+	if raw, ok := result.(*json.RawMessage); ok && raw != nil && json.Valid(body) {
+		*raw = body
+		return nil
 	}
-	return nil
+	err := json.Unmarshal(body, result)
+	var syntax *json.SyntaxError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &syntax) && !json.Valid(body):
+		return newHTTPError(resp, body)
+	}
+	return fmt.Errorf("mediawiki: the answer does not fit the result: %w", err)
 }

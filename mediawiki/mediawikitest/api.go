@@ -26,7 +26,7 @@ type apiError struct {
 }
 
 // serveAPI is api.php.
-func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, file *upload) {
 	p := r.URL.Query()
 	maps.Copy(p, r.PostForm) // the body wins
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -48,7 +48,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 			data: object{"host": "10.0.0.1", "lag": s.settings.Lag, "type": "db"},
 		}
 	default:
-		if body, failure = s.action(r, p, g); failure == nil {
+		if body, failure = s.action(r, p, g, file); failure == nil {
 			warn(body, p)
 		}
 	}
@@ -67,7 +67,7 @@ func (s *Server) lags(p url.Values) bool {
 
 // parameters are those that the modules of this wiki know.
 var parameters = strings.Fields("action format formatversion errorformat maxlag assert assertuser meta type list prop titles " +
-	"aplimit apcontinue continue uiprop siprop title text summary token minor bot")
+	"aplimit apcontinue continue uiprop siprop title text summary token minor bot filename comment ignorewarnings generator gaplimit gapcontinue")
 
 // warn adds warnings of parameters that no module knows.
 func warn(body object, p url.Values) {
@@ -142,12 +142,16 @@ func (e *apiError) body(p url.Values, wiki string) object {
 }
 
 // action carries a request out.
-func (s *Server) action(r *http.Request, p url.Values, g *grant) (object, *apiError) {
+func (s *Server) action(r *http.Request, p url.Values, g *grant, file *upload) (object, *apiError) {
 	switch p.Get("action") {
 	case "query":
 		return s.query(r, p, g)
 	case "edit":
-		return s.edit(r, p, g)
+		return s.edit(r, p)
+	case "purge":
+		return s.purge(r, p)
+	case "upload":
+		return s.upload(r, p, g, file)
 	case "delete":
 		return nil, &apiError{code: "permissiondenied", text: "The action you have requested is limited to users in the group: [[Test Wiki:Administrators|Administrators]]."}
 	}
@@ -196,27 +200,57 @@ func (s *Server) query(r *http.Request, p url.Values, g *grant) (object, *apiErr
 		result["pages"] = pages
 	}
 	if p.Get("list") == "allpages" {
-		limit, err := strconv.Atoi(p.Get("aplimit"))
-		if err != nil || limit < 1 {
-			limit = 10
+		pages, next := s.allPages(p, "ap")
+		if next != "" {
+			body["continue"] = object{"apcontinue": next, "continue": "-||"}
 		}
-		pages := []object{}
-		sorted := slices.SortedFunc(slices.Values(s.pages), func(a, b *page) int { return strings.Compare(a.title, b.title) })
-		for _, pg := range sorted {
-			if pg.title < p.Get("apcontinue") {
-				continue
-			}
-			if len(pages) == limit {
-				body["continue"] = object{"apcontinue": pg.title, "continue": "-||"}
-				break
-			}
-			pages = append(pages, object{"pageid": pg.id, "ns": 0, "title": pg.title})
+		list := []object{}
+		for _, pg := range pages {
+			list = append(list, object{"pageid": pg.id, "ns": 0, "title": pg.title})
 		}
-		result["allpages"] = pages
+		result["allpages"] = list
 	}
 	if len(result) > 0 {
 		body["query"] = result
 	}
+	return body, nil
+}
+
+// allPages returns the pages that the module with a prefix lists, and where to
+// continue.
+func (s *Server) allPages(p url.Values, prefix string) (pages []*page, next string) {
+	limit, err := strconv.Atoi(p.Get(prefix + "limit"))
+	if err != nil || limit < 1 {
+		limit = 10
+	}
+	for _, pg := range slices.SortedFunc(slices.Values(s.pages), func(a, b *page) int { return strings.Compare(a.title, b.title) }) {
+		if pg.title < p.Get(prefix+"continue") {
+			continue
+		}
+		if len(pages) == limit {
+			return pages, pg.title
+		}
+		pages = append(pages, pg)
+	}
+	return pages, ""
+}
+
+// purge is action=purge, of all pages.
+func (s *Server) purge(r *http.Request, p url.Values) (object, *apiError) {
+	if r.Method != http.MethodPost {
+		return nil, &apiError{code: "mustbeposted", text: "The <kbd>purge</kbd> module requires a POST request.", module: "main"}
+	}
+	body, list := object{"batchcomplete": true}, []object{}
+	if p.Get("generator") == "allpages" {
+		pages, next := s.allPages(p, "gap")
+		if next != "" {
+			body["continue"] = object{"gapcontinue": next, "continue": "gapcontinue||"}
+		}
+		for _, pg := range pages {
+			list = append(list, object{"ns": 0, "title": pg.title, "purged": true})
+		}
+	}
+	body["purge"] = list
 	return body, nil
 }
 
@@ -238,16 +272,24 @@ func (s *Server) page(title string) *page {
 	return nil
 }
 
-func (s *Server) edit(r *http.Request, p url.Values, g *grant) (object, *apiError) {
+// mayWrite says what is in the way of a request that writes.
+func (s *Server) mayWrite(r *http.Request, p url.Values) *apiError {
 	switch {
 	case r.URL.Query().Has("token"):
-		return nil, &apiError{code: "mustpostparams", text: "The following parameter was found in the query string, but must be in the POST body: token."}
+		return &apiError{code: "mustpostparams", text: "The following parameter was found in the query string, but must be in the POST body: token."}
 	case p.Get("token") == "":
-		return nil, &apiError{code: "missingparam", text: `The "token" parameter must be set.`}
+		return &apiError{code: "missingparam", text: `The "token" parameter must be set.`}
 	case s.settings.ReadOnly != "":
-		return nil, &apiError{code: "readonly", text: "The wiki is currently in read-only mode.", module: "main", data: object{"readonlyreason": s.settings.ReadOnly}}
+		return &apiError{code: "readonly", text: "The wiki is currently in read-only mode.", module: "main", data: object{"readonlyreason": s.settings.ReadOnly}}
 	case p.Get("token") != csrfToken:
-		return nil, &apiError{code: "badtoken", text: "Invalid CSRF token."}
+		return &apiError{code: "badtoken", text: "Invalid CSRF token."}
+	}
+	return nil
+}
+
+func (s *Server) edit(r *http.Request, p url.Values) (object, *apiError) {
+	if failure := s.mayWrite(r, p); failure != nil {
+		return nil, failure
 	}
 	edit := s.save(p.Get("title"), p.Get("text"))
 	edit["result"], edit["watched"] = "Success", true

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -61,7 +62,7 @@ type Request struct {
 	Method, Path string
 	Query        url.Values
 	Header       http.Header
-	Form         url.Values // of a form body
+	Form         url.Values // of the body, but for files
 }
 
 // A Server is a fake wiki. Its methods may be called from many goroutines.
@@ -78,6 +79,7 @@ type Server struct {
 	access   map[string]*grant
 	refresh  map[string]*grant
 	pages    []*page
+	files    map[string]*upload // by name
 	edits    int
 	faults   map[string][]Fault
 	log      []Request
@@ -117,7 +119,7 @@ func NewUnstartedServer() *Server {
 	return &Server{
 		URL: "https://wiki.test", users: []string{"Alice"},
 		clients: make(map[string]*Client), codes: make(map[string]*grant),
-		access: make(map[string]*grant), refresh: make(map[string]*grant), faults: make(map[string][]Fault),
+		files: make(map[string]*upload), access: make(map[string]*grant), refresh: make(map[string]*grant), faults: make(map[string][]Fault),
 		pages: []*page{{title: "Main Page", id: 1, rev: 1}},
 	}
 }
@@ -266,12 +268,21 @@ func (m memory) RoundTrip(req *http.Request) (resp *http.Response, err error) {
 
 // ServeHTTP answers as the wiki.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") {
+	s.mu.Lock()
+	fault := s.fault(r.URL.Path)
+	s.mu.Unlock()
+	var file *upload
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
 		r.ParseForm()
+	} else if !fault.Cut && fault.Status == 0 {
+		var err error
+		if file, err = readMultipart(r); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
 	}
 	s.mu.Lock()
 	s.log = append(s.log, Request{r.Method, r.URL.Path, r.URL.Query(), r.Header.Clone(), r.PostForm})
-	fault := s.fault(r.URL.Path)
 	s.mu.Unlock()
 	if fault.Delay > 0 {
 		timer := time.NewTimer(fault.Delay)
@@ -286,16 +297,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case fault.Cut:
 		panic(http.ErrAbortHandler)
 	case fault.Status != 0:
-		for name, values := range fault.Header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), fault.Header)
 		w.WriteHeader(fault.Status)
 		io.WriteString(w, fault.Body)
 	case fault.Lose:
-		s.serve(httptest.NewRecorder(), r)
+		s.serve(httptest.NewRecorder(), r, file)
 		panic(http.ErrAbortHandler)
 	default:
-		s.serve(w, r)
+		s.serve(w, r, file)
 	}
 }
 
@@ -309,7 +318,7 @@ func (s *Server) fault(path string) (f Fault) {
 	return f
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, file *upload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path, found := strings.CutPrefix(r.URL.Path, "/w/")
@@ -320,7 +329,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s", error="invalid_token"`, s.URL))
 		writeJSON(w, 401, object{"httpCode": 401, "httpReason": "Jwt is expired"})
 	case path == "api.php":
-		s.serveAPI(w, r)
+		s.serveAPI(w, r, file)
 	case path == "rest.php/oauth2/authorize":
 		s.serveAuthorize(w, r)
 	case path == "rest.php/oauth2/access_token":
