@@ -361,10 +361,10 @@ func (c *core) request(ctx context.Context, form url.Values) (*token, error) {
 		return nil, errors.New("oauth2: a token request was redirected, and the answer not used: give the wiki's own URL")
 	}
 	body, err := readAnswer(resp.Body)
-	if err != nil {
+	if err != nil && (errors.Is(err, errTooLong) || !json.Valid(body)) {
 		return nil, c.failure(err, form)
 	}
-	return c.parse(resp, body, form, asked)
+	return c.parse(resp, body, form, asked) // also if what was cut off is only the connection's end
 }
 
 // failure is a token request without an answer. The text of the cause comes

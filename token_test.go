@@ -416,61 +416,6 @@ func TestStoreThatCannotBeReadEndsNoLogin(t *testing.T) {
 	})
 }
 
-// TestFaults plays each status from 400 to 599 and an answer that is cut at
-// every byte to a refresh, and holds the outcomes against a golden file.
-func TestFaults(t *testing.T) {
-	type row struct {
-		Fault string   `json:"fault"`
-		Is    []string `json:"is"`
-		Later string   `json:"later"` // what the next request does, with all well again
-	}
-	synctest.Test(t, func(t *testing.T) {
-		var rows []row
-		add := func(fault string, answer func() (*http.Response, error)) {
-			wiki := newFakeWiki()
-			s := newTestSession(t, wiki, nil)
-			login(t, s)
-			wiki.expire()
-			wiki.token = func(url.Values, *http.Request) (*http.Response, error) { return answer() }
-			_, err := get(t.Context(), s)
-			wiki.token = nil
-			r := row{Fault: fault, Is: kinds(err), Later: "works"}
-			if err == nil {
-				r.Is = []string{"no error"}
-			}
-			time.Sleep(10 * time.Minute)
-			if _, err := get(t.Context(), s); err != nil {
-				r.Later = fmt.Sprint(kinds(err))
-			}
-			if n := len(rows); n > 0 && fmt.Sprint(rows[n-1].Is, rows[n-1].Later) == fmt.Sprint(r.Is, r.Later) && rows[n-1].Fault[:3] == fault[:3] {
-				start, _, _ := strings.Cut(rows[n-1].Fault, " to ")
-				rows[n-1].Fault = start + " to " + strings.TrimPrefix(fault, start[:strings.LastIndexByte(start, ' ')+1])
-				return
-			}
-			rows = append(rows, r)
-		}
-		for status := 400; status < 600; status++ {
-			add(fmt.Sprint("html ", status), func() (*http.Response, error) { return answer(status, "<html>"), nil })
-		}
-		for status := 400; status < 600; status++ {
-			add(fmt.Sprint("json ", status), func() (*http.Response, error) { return answer(status, `{"error":"unknown"}`), nil })
-		}
-		const body = `{"token_type":"Bearer","expires_in":14400,"access_token":"ACCESS","refresh_token":"REFRESH"}`
-		for n := range len(body) {
-			add(fmt.Sprint("cut at byte ", n), func() (*http.Response, error) {
-				resp := answer(200, "")
-				resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(body[:n]), failingReader{io.ErrUnexpectedEOF}))
-				return resp, nil
-			})
-		}
-		for n := range len(body) {
-			add(fmt.Sprint("end at byte ", n), func() (*http.Response, error) { return answer(200, body[:n]), nil })
-		}
-		got, _ := json.MarshalIndent(rows, "", "\t")
-		golden(t, "testdata/faults.golden", append(got, '\n'))
-	})
-}
-
 func FuzzTokenAnswer(f *testing.F) {
 	f.Add(200, []byte(`{"token_type":"Bearer","expires_in":14400,"access_token":"ACCESS","refresh_token":"REFRESH"}`))
 	f.Add(401, []byte(`{"error":"invalid_request","error_description":"HIDDENREFRESH","hint":"Token has been revoked"}`))

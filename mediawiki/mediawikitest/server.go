@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"testing/iotest"
 	"time"
 )
 
@@ -54,6 +55,7 @@ type Fault struct {
 	Body   string        // with it
 	Delay  time.Duration // before anything else
 	Lose   bool          // the wiki acts, and its answer is lost: the connection is cut
+	After  int           // with Lose: so many bytes of the answer's body come through before
 	Cut    bool          // the connection is cut before the wiki acts
 }
 
@@ -251,9 +253,14 @@ func (m memory) RoundTrip(req *http.Request) (resp *http.Response, err error) {
 	in.Host = cmp.Or(in.Host, in.URL.Host)
 	rec := httptest.NewRecorder()
 	defer func() {
-		if p := recover(); p == http.ErrAbortHandler {
+		switch p := recover(); {
+		case p == http.ErrAbortHandler && rec.Flushed:
+			resp = rec.Result()
+			resp.Request = req
+			resp.Body = io.NopCloser(io.MultiReader(resp.Body, iotest.ErrReader(io.ErrUnexpectedEOF)))
+		case p == http.ErrAbortHandler:
 			resp, err = nil, io.ErrUnexpectedEOF
-		} else if p != nil {
+		case p != nil:
 			panic(p)
 		}
 	}()
@@ -301,7 +308,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(fault.Status)
 		io.WriteString(w, fault.Body)
 	case fault.Lose:
-		s.serve(httptest.NewRecorder(), r, file)
+		lost := httptest.NewRecorder()
+		s.serve(lost, r, file)
+		if fault.After > 0 {
+			maps.Copy(w.Header(), lost.Header())
+			w.WriteHeader(lost.Code)
+			w.Write(lost.Body.Next(fault.After))
+			http.NewResponseController(w).Flush()
+		}
 		panic(http.ErrAbortHandler)
 	default:
 		s.serve(w, r, file)
