@@ -28,7 +28,8 @@ func (stillWiki) RoundTrip(req *http.Request) (*http.Response, error) { return s
 func (stillWiki) Do(req *http.Request) (*http.Response, error)        { return still{}.RoundTrip(req) }
 
 // BenchmarkDo measures an authenticated Do against a bare http.Client.Do of the
-// same request. The bar is three allocations and half a microsecond more.
+// same request, with a cookie jar. The bar is three allocations and half a
+// microsecond more.
 func BenchmarkDo(b *testing.B) {
 	wiki := newFakeWiki()
 	s, err := NewSession(b.Context(), stillWiki{fakeWiki: wiki}, Client{AccessToken: NewSecret(strings.Repeat("x", 770))}, nil)

@@ -42,10 +42,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"net"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"slices"
 	"strings"
@@ -221,7 +218,7 @@ func newSession(core *core, wiki mediawiki.Session) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{core: core, wiki: wiki, home: home}
-	s.http = &http.Client{Transport: transport{s}, Jar: core.jar, CheckRedirect: s.checkRedirect}
+	s.http = &http.Client{Transport: transport{s}, CheckRedirect: s.checkRedirect}
 	return s, nil
 }
 
@@ -262,12 +259,34 @@ func (s *Session) IsComplete() bool {
 // and around a [*SaveError] when new tokens could not be saved: in these cases
 // the request has not been carried out.
 func (s *Session) Do(req *http.Request) (*http.Response, error) {
-	return s.http.Do(req)
+	if req.URL == nil || req.RequestURI != "" || !s.home.holds(req) {
+		return s.http.Do(req)
+	}
+	// Of what http.Client does, this needs little unless the wiki redirects.
+	resp, err := transport{s}.RoundTrip(req)
+	if err != nil {
+		return nil, &url.Error{Op: operation(req.Method), URL: req.URL.Redacted(), Err: err}
+	}
+	if resp.StatusCode/100 == 3 && resp.Header.Get("Location") != "" {
+		client := *s.http
+		client.Transport = &resumed{resp, transport{s}}
+		return client.Do(req)
+	}
+	return resp, nil
+}
+
+// operation returns what http.Client calls a method in an error.
+func operation(method string) string {
+	if method == "" {
+		return "Get"
+	}
+	return method[:1] + strings.ToLower(method[1:])
 }
 
 // HTTPClient returns a client that sends what it sends as Do does, for
-// libraries that take an [http.Client]. It keeps the cookies of this session's
-// user apart from all others, and may be modified.
+// libraries that take an [http.Client]. It may be modified, but for its
+// Transport, which does the work. The cookies that the wiki sets are kept there,
+// apart from those of all other users, and sent back.
 func (s *Session) HTTPClient() *http.Client {
 	client := *s.http
 	return &client
@@ -333,236 +352,3 @@ func (s *Session) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText returns what String returns: for the session's state there is
 // Serialize.
 func (s *Session) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// A home is where a session's bearer token may go: the origin and the folder
-// of a wiki's scripts.
-type home struct {
-	scheme, host string // in lower case, without the scheme's own port
-	origin       string // as written, for building URLs
-	dir          string // the script path with a slash at the end
-	api          string // the path of api.php
-}
-
-func newHome(api *url.URL) (home, error) {
-	slash := strings.LastIndexByte(api.Path, '/')
-	switch {
-	case api.Host == "" || slash < 0 || slash == len(api.Path)-1 || api.RawPath != "":
-		return home{}, fmt.Errorf("oauth2: %q is not the URL of an api.php", api.Redacted())
-	case api.User != nil || api.RawQuery != "" || api.ForceQuery || api.Fragment != "":
-		return home{}, fmt.Errorf("oauth2: the URL of api.php must have no user, query or fragment, but %q has", api.Redacted())
-	case api.Scheme != "https" && (api.Scheme != "http" || !loopback(api.Hostname())): // RFC 6749 section 3.2
-		return home{}, fmt.Errorf("oauth2: %q is not https: tokens are not sent in the clear, but to a loopback address", api.Redacted())
-	}
-	return home{
-		scheme: api.Scheme,
-		host:   plainHost(api.Scheme, api.Host),
-		origin: api.Scheme + "://" + api.Host,
-		dir:    api.Path[:slash+1],
-		api:    api.Path,
-	}, nil
-}
-
-// script returns the URL of another script of the wiki.
-func (h *home) script(path string) string { return h.origin + h.dir + path }
-
-// holds reports whether a request goes to the wiki, and nowhere near it.
-func (h *home) holds(req *http.Request) bool {
-	u := req.URL
-	return u.Scheme == h.scheme && h.isHost(u.Host) && (req.Host == "" || h.isHost(req.Host)) &&
-		u.Opaque == "" && strings.HasPrefix(u.Path, h.dir) && !climbs(u.Path)
-}
-
-func (h *home) isHost(host string) bool {
-	return host == h.host || plainHost(h.scheme, host) == h.host
-}
-
-// climbs reports whether a path has a segment that leads out of its folder.
-func climbs(path string) bool {
-	return strings.Contains(path, "/.") &&
-		(strings.Contains(path, "/../") || strings.Contains(path, "/./") || strings.HasSuffix(path, "/..") || strings.HasSuffix(path, "/.")) ||
-		strings.IndexByte(path, '\\') >= 0
-}
-
-func plainHost(scheme, host string) string {
-	port := ":443"
-	if scheme == "http" {
-		port = ":80"
-	}
-	return strings.TrimSuffix(strings.ToLower(host), port)
-}
-
-func loopback(host string) bool {
-	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
-}
-
-// checkRedirect lets a redirect out of the wiki take no request body along.
-// The bearer token never goes along: the transport sets it, request by request.
-func (s *Session) checkRedirect(req *http.Request, via []*http.Request) error {
-	if len(via) >= 10 {
-		return errors.New("oauth2: stopped after 10 redirects")
-	}
-	if req.Body != nil && req.Body != http.NoBody && s.home.holds(via[len(via)-1]) && !s.home.holds(req) {
-		return http.ErrUseLastResponse
-	}
-	return nil
-}
-
-// newJar returns a jar for the cookies of one user. Some tell the wiki which
-// database to read from after a write. One names a user, which the bearer token
-// does already: where the two disagree the wiki refuses both, so it is not kept.
-func newJar() http.CookieJar {
-	jar, _ := cookiejar.New(nil) // never fails
-	return userJar{jar}
-}
-
-type userJar struct{ http.CookieJar }
-
-func (j userJar) SetCookies(u *url.URL, cookies []*http.Cookie) {
-	j.CookieJar.SetCookies(u, slices.DeleteFunc(cookies, func(c *http.Cookie) bool {
-		return strings.HasSuffix(c.Name, "sessionJwt")
-	}))
-}
-
-// A transport sends requests as the user of a session, one by one.
-type transport struct{ session *Session }
-
-// RoundTrip does what Session.Do documents, but for cookies and redirects.
-func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	s, c := t.session, t.session.core
-	if !s.home.holds(req) {
-		return exchange(s.wiki, req)
-	}
-	token, err := c.usable(req.Context())
-	if err != nil {
-		closeBody(req)
-		return nil, err
-	}
-	resp, verdict, err := s.try(req, req.Body, token)
-	if err != nil || verdict == accepted || verdict == doubtful && (c.doubted.Load() == token || !token.renewable()) {
-		return resp, err
-	}
-	drain(resp)
-	c.info(req.Context(), "access token refused", slog.Int("status", resp.StatusCode))
-
-	if err := c.renew(req.Context(), token); err != nil {
-		return nil, err
-	}
-	body, err := replay(req)
-	if err != nil {
-		return nil, err
-	}
-	token = c.current.Load().token
-	resp, again, err := s.try(req, body, token)
-	if err == nil && verdict == doubtful && again == doubtful {
-		c.doubted.Store(token) // the token was never the reason
-	}
-	return resp, err
-}
-
-// replay returns a second copy of a request's body.
-func replay(req *http.Request) (io.ReadCloser, error) {
-	if req.Body == nil || req.Body == http.NoBody {
-		return req.Body, nil
-	}
-	if req.GetBody == nil {
-		return nil, ErrResend
-	}
-	body, err := req.GetBody()
-	if err != nil {
-		return nil, fmt.Errorf("%w (GetBody: %w)", ErrResend, err)
-	}
-	return body, nil
-}
-
-// ErrResend means that the wiki refused the access token before carrying out
-// the request, that the token has been refreshed since, and that the request's
-// body cannot be sent a second time, since the request has no GetBody. Make the
-// same request anew.
-var ErrResend = errors.New("oauth2: the access token was refused and has been refreshed, but the request's body cannot be sent again: make the request anew")
-
-// An outgoing is a request on its way: a copy with the bearer token, in one
-// allocation, and the first bytes of the answer.
-type outgoing struct {
-	req  http.Request
-	url  url.URL
-	body peeked
-}
-
-// try sends a copy of req with a token and tells what the wiki made of it.
-func (s *Session) try(req *http.Request, body io.ReadCloser, t *token) (*http.Response, verdict, error) {
-	out := &outgoing{req: *req}
-	out.req.Body = body
-	out.req.Header = maps.Clone(req.Header)
-	if out.req.Header == nil {
-		out.req.Header = make(http.Header, 1)
-	}
-	for name, values := range out.req.Header {
-		out.req.Header[name] = slices.Clip(values) // an Add must not write into the caller's array
-	}
-	out.req.Header["Authorization"] = t.authorization // RFC 6750 section 2.1
-	isAPI := req.URL.Path == s.home.api
-	if isAPI && !s.core.options.NoAssert && !t.anonymous && !hasParameter(req.URL.RawQuery, "assert") {
-		out.url = *req.URL
-		// In front: of two parameters with one name the wiki takes the later.
-		out.url.RawQuery = "assert=user"
-		if req.URL.RawQuery != "" {
-			out.url.RawQuery = "assert=user&" + req.URL.RawQuery
-		}
-		out.req.URL = &out.url
-	}
-	resp, err := exchange(s.wiki, &out.req)
-	if err != nil {
-		return nil, accepted, err
-	}
-	if resp.Request == nil || resp.Request == &out.req {
-		resp.Request = req
-	} else if err := s.forget(resp.Request); err != nil {
-		drain(resp)
-		return nil, accepted, err
-	}
-	return resp, judge(resp, isAPI, out), nil
-}
-
-// forget takes the token out of a request that a foreign Session sent after
-// following a redirect, and complains if it went elsewhere.
-func (s *Session) forget(req *http.Request) error {
-	sent := req.Header.Get("Authorization") != ""
-	req.Header.Del("Authorization")
-	if sent && !s.home.holds(req) {
-		return fmt.Errorf("oauth2: %T.Do followed a redirect to %s with the access token, which should be revoked: make it an http.RoundTripper, see mediawiki.Session", s.wiki, req.URL.Host)
-	}
-	return nil
-}
-
-// exchange sends one request through a session, where it can without cookies
-// and without following redirects.
-func exchange(wiki mediawiki.Session, req *http.Request) (*http.Response, error) {
-	if rt, ok := wiki.(http.RoundTripper); ok {
-		return rt.RoundTrip(req)
-	}
-	return wiki.Do(req)
-}
-
-func hasParameter(query, name string) bool {
-	for query != "" {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		if key, _, _ := strings.Cut(pair, "="); key == name {
-			return true
-		}
-	}
-	return false
-}
-
-func closeBody(req *http.Request) {
-	if req.Body != nil {
-		req.Body.Close()
-	}
-}
-
-// drain reads the rest of a short body, so that the connection can be used
-// again, and closes it.
-func drain(resp *http.Response) {
-	io.CopyN(io.Discard, resp.Body, maxErrorBody)
-	resp.Body.Close()
-}
